@@ -130,11 +130,11 @@ def test_stores_that_write_the_same_jobs_at_once_write_what_one_alone_does(
     """A producer and a worker that send to two servers would otherwise have jobs twice, half, or counted wrongly; and
     the log would have a line for each collision."""
     alone, together = new_connection(), new_connection()
-    lives = [life(job) for job in range(60)]
+    lives = [life(job) for job in range(140)]  # more than one statement takes at first
     for kind in range(3):
         send(store, *of_connection(alone, *(events[kind] for events in lives)))
-    mixed = [lives[job][(job + kind) % 3] for kind in range(3) for job in range(60)]
-    batches = [of_connection(together, *mixed[start : start + 12]) for start in range(0, len(mixed), 12)]
+    mixed = [lives[job][(job + kind) % 3] for kind in range(3) for job in range(140)]
+    batches = [of_connection(together, *mixed[start : start + 28]) for start in range(0, len(mixed), 28)]
     seen, seen_by_other = listen(store, together), listen(other, together)
     # Each batch is sent by both, at about the same time: one of them adds an event, the other skips it.
     send_at_once([store, other], [batch for batch in batches for _ in range(2)])
@@ -142,7 +142,7 @@ def test_stores_that_write_the_same_jobs_at_once_write_what_one_alone_does(
         assert counts(store, table, together, width) == counts(store, table, alone, width), table.name
     columns = "number", "uuid"
     assert rows(store, schema.job, together, *columns) == rows(store, schema.job, alone, *columns)
-    assert counts(store, schema.usage, together) == counts(store, schema.usage, alone) == [("2026-02-27", 180)]
+    assert counts(store, schema.usage, together) == counts(store, schema.usage, alone) == [("2026-02-27", 420)]
     blocks = sorted(rows(store, schema.frame_block, together))
     stored = [frame.data for _, body in blocks for frame in FrameBlock(body)]
     wait_until(lambda: len(seen) == len(seen_by_other) == len(stored))

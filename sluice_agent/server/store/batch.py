@@ -106,13 +106,17 @@ class BatchWriter:
         return Written(results, committed)
 
     def _put_frames(self, frames: dict[int, list[Frame | JobFrame]], ids: dict[int, str]) -> list[CommittedFrames]:
-        positions = self._driver.raise_positions({number: len(frames[number]) for number in sorted(frames)})
+        blocks = {
+            number: [FrameBlock.of(own[start : start + _BLOCK]) for start in range(0, len(own), _BLOCK)]
+            for number, own in sorted(frames.items())
+        }
         committed: list[CommittedFrames] = []
-        for number, last in positions.items():
-            own = frames[number]
-            for start in range(0, len(own), _BLOCK):
-                block = FrameBlock.of(own[start : start + _BLOCK])
-                committed.append(CommittedFrames(number, ids[number], last - len(own) + 1 + start, block))
+        counts = {number: sum(map(len, own)) for number, own in blocks.items()}
+        for number, last in self._driver.raise_positions(counts).items():  # late: other writers wait from here on
+            first = last - counts[number] + 1
+            for block in blocks[number]:
+                committed.append(CommittedFrames(number, ids[number], first, block))
+                first += len(block)
             self._driver.drop_frames(number, last - FRAMES_KEPT)
         self._driver.put_frames(FrameBlockRow(part.connection, part.last, part.frames.body) for part in committed)
         return committed

@@ -146,8 +146,8 @@ class Driver(Protocol):
     owns_database: bool
     """True if no other process writes jobs: then a job that is in memory is as the database has it."""
 
-    jobs_at_once: int
-    """The jobs whose rows are written together."""
+    first_jobs: int
+    """The jobs of a transaction whose rows are written first, together; then twice as many each time."""
 
     def transaction(self, *, excludes_others: bool = False) -> AbstractContextManager[None]:
         """Return a block that is committed as a whole, or rolled back as a whole if it raises. `excludes_others`: those

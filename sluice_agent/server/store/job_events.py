@@ -97,9 +97,10 @@ class JobEvents:
             changed.sort(key=lambda pair: pair[0].uuid)  # the order in which every process adds jobs
         done: list[_Change] = []
         unordered: dict[int, tuple[Job, NewSteps]] = {}
-        for start in range(0, len(changed), self._driver.jobs_at_once):
+        start, size = 0, self._driver.first_jobs
+        while start < len(changed):
             part: list[_Change] = []
-            for job, new in changed[start : start + self._driver.jobs_at_once]:
+            for job, new in changed[start : start + size]:
                 after = self._advance(job, new)
                 if after is None:
                     unordered[job.number] = job, new
@@ -107,6 +108,7 @@ class JobEvents:
                     part.append(_Change(job, new, job.summary, after))
             self._put_rows(part)
             done += part
+            start, size = start + size, 2 * size
         walked: list[_Change] = []
         changed_jobs = [ChangedJob(change.job, change.new, None) for change in done]
         for number, stored in self._memory.steps_of({number: job for number, (job, _) in unordered.items()}).items():
@@ -116,8 +118,8 @@ class JobEvents:
         self._put_rows(walked)
         done += walked
         self._parts.put(changed_jobs)
-        self._driver.add_tallies({key: count for key, count in sorted(self._tallies.items()) if count})
         put_counts(self._driver, self._memory, self._counts)
+        self._driver.add_tallies({key: count for key, count in sorted(self._tallies.items()) if count})
         for change in done:
             change.job.summary = change.after
         return self._frames

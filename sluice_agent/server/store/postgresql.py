@@ -92,7 +92,7 @@ class PostgresqlDriver:
     """
 
     owns_database = False
-    jobs_at_once = 250  # PostgreSQL writes them while the writer prepares the next
+    first_jobs = 128  # PostgreSQL begins early, and has work until the writer has prepared the next
 
     def __init__(self, connect: Callable[[], Connection[Any]]) -> None:
         self._connect = connect

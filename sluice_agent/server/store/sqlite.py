@@ -71,7 +71,7 @@ class SqliteDriver:
     log at some of the commits. `turn` returns a block in which no other thread writes."""
 
     owns_database = True
-    jobs_at_once = 5_000  # statements of many rows are cheaper, and the writer waits for each
+    first_jobs = 5_000  # statements of many rows are cheaper, and the writer waits for each
 
     def __init__(
         self,
