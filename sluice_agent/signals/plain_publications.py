@@ -5,6 +5,7 @@ Every other takes the ordinary way: `PublishingProcess`. Both ways write the sam
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -39,18 +40,19 @@ class PlainPublications:
         self._message_header = message_header
         self._kinds: dict[str, tuple[Any, Any, str, str, str]] = {}
         """By the name of a task, of its last job: exchange, routing key, connection, shared text, scope of ids."""
-        self._is_reporting = False
+        self._reporting: set[int] = set()
+        """The threads, or greenlets, that report a job now."""
 
     def announce(self, publication: Publication, exchange: Any, routing_key: Any) -> bool:
         """Report `queued`, and return True; False if the job is not a plain one, or not all that there is to report.
 
-        While one job is reported, every other takes the ordinary way: a `before_send` hook may publish it, and the
-        guard around the ordinary way counts how deep.
+        A job that begins while its thread reports another takes the ordinary way: a `before_send` hook may publish it,
+        and the guard around the ordinary way counts how deep.
         """
         message, name, sink = publication.message, publication.name, self._sink
         task = message[0]
         if (
-            self._is_reporting
+            (self._reporting and threading.get_ident() in self._reporting)
             or type(task) is not dict
             or (members := plain_members(task)) is None
             or sink.redact is not None
@@ -79,11 +81,12 @@ class PlainPublications:
         head = f'{text},"externalId":"{external_id}","attempt":1,"createdAt":"{when}","state":"'
         publication.on_failure = self._on_failure
         publication.reported = external_id, scope, head, members, when
+        thread = threading.get_ident()
         try:
-            self._is_reporting = True
+            self._reporting.add(thread)
             sink.emit(plain_receipt(external_id, scope, head, members, when))
         finally:
-            self._is_reporting = False
+            self._reporting.discard(thread)
         if self._message_header:
             publication.agent_header = agent_header
         return True

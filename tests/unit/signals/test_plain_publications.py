@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -171,3 +172,19 @@ def test_a_publication_within_the_report_of_another_takes_the_ordinary_way() -> 
     assert within == [False]
     producer.observed.sink.emit = producer.lines.append
     assert producer.is_plain(publication()), "and the next one is a plain one again"
+
+
+def test_threads_that_publish_at_once_report_in_the_short_way() -> None:
+    """A site that publishes from many threads would be as slow as before: one of them always reports."""
+    producer = Producer()
+    beside: list[bool] = []
+
+    def publish_in_another_thread(_: bytes) -> None:
+        producer.observed.sink.emit = producer.lines.append
+        thread = Thread(target=lambda: beside.append(producer.process.plain.announce(publication(OTHER), "", "celery")))
+        thread.start()
+        thread.join()
+
+    producer.observed.sink.emit = publish_in_another_thread
+    assert producer.process.plain.announce(publication(), "", "celery")
+    assert beside == [True]
