@@ -79,10 +79,11 @@ def _instructions(section: str) -> str:
 
 def _imports(section: str) -> str:
     rows = _rows(section, "step")
-    importing, installing, modules, memory = (median for _, median, _ in rows.values())
+    importing, installing, modules, memory = ((median, never) for _, median, _, never in rows.values())
     return (
-        f"- At the start of a process `import sluice_agent` takes {importing} ms and `install()` {installing} ms; both "
-        f"bring {modules} modules and {memory} MB.\n"
+        f"- At the start of a process `import sluice_agent` takes {importing[0]} ms and `install()` {installing[0]}, "
+        f"and both bring {modules[0]} modules and {memory[0]} MB. Where another process ships, `install()` takes "
+        f"{installing[1]} ms, and both bring {modules[1]} modules and {memory[1]} MB.\n"
     )
 
 

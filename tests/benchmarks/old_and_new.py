@@ -7,6 +7,7 @@ process, as for the sidecar and an import, the turns are distributed to the inst
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -67,10 +68,10 @@ def imports(versions: Sequence[Version], sizes: Sizes) -> Iterator[tuple[str, Co
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for version in versions:
-            measure_once(directory, version.environment)  # writes the byte code
+            measure_once(directory, version.environment, sys.executable)  # writes the byte code
         for turn in range(sizes.rounds * sizes.instances):
             for version in versions if turn % 2 == 0 else versions[::-1]:
-                cost = measure_once(directory, version.environment)
+                cost = measure_once(directory, version.environment, sys.executable)
                 importing[version.name][turn % sizes.instances].append(cost.importing)
                 installing[version.name][turn % sizes.instances].append(cost.installing)
     yield "import", compare(*importing.values())

@@ -29,12 +29,12 @@ INSTRUCTIONS = Table(
     [["bare", "4,000,000", "+0", "9,000", "+0"], ["sluice-agent", "4,200,000", "+200,000", "9,500", "+500"]],
 )
 IMPORTS = Table(
-    ["step", "minimum", "median", "maximum"],
+    ["step", "minimum", "median", "maximum", "median with SLUICE_SHIP=never"],
     [
-        ["`import`", "30.0", "31.0", "32.0"],
-        ["`install()`", "5", "6", "7"],
-        ["modules", "80", "80", "80"],
-        ["MB", "4", "5", "6"],
+        ["`import`", "30.0", "31.0", "32.0", "30.5"],
+        ["`install()`", "5", "6", "7", "3"],
+        ["modules", "80", "80", "80", "70"],
+        ["MB", "4", "5", "6", "2"],
     ],
 )
 EMPTY = f"# A project\n\n{BEGIN}old\n{END}\nmore\n"
@@ -64,7 +64,8 @@ def test_each_part_that_was_measured_has_its_figures() -> None:
     )
     assert "takes 250 µs, and +15.0 ± 2.0 µs with the agent; the 99th percentile is 400 µs, and +20.0 ± 9.0 µs." in text
     assert "a task has 5.0 % more: 200 thousand beside 4,000 thousand.\n- At the start" in text
-    assert "takes 31.0 ms and `install()` 6 ms; both bring 80 modules and 5 MB.\n<!-- end -->\n\nmore\n" in text
+    assert "takes 31.0 ms and `install()` 6, and both bring 80 modules and 5 MB. Where another" in text
+    assert "`install()` takes 3 ms, and both bring 70 modules and 2 MB.\n<!-- end -->\n\nmore\n" in text
 
 
 def test_a_part_that_was_not_measured_has_no_line() -> None:
