@@ -190,7 +190,7 @@ def _watched(amqp: AMQP, send: Callable[..., Any]) -> Callable[..., Any]:
             options = kwargs
         else:
             producer, name, message, options = _named(args, kwargs)
-        if not isinstance(producer, Producer) or not isinstance(message, tuple):
+        if not isinstance(producer, Producer) or not isinstance(message, (tuple, list)):
             return send(*args, **kwargs)
         publication = new_publication(app, name, message, options)
         outer = producer.sluice_agent_publication

@@ -120,6 +120,16 @@ def test_what_fails_before_the_message_is_made_is_not_reported() -> None:
     assert (hook.announced, hook.failed) == ([], [])
 
 
+def test_a_message_that_is_a_list_is_announced() -> None:
+    """Code that changes Celery's message before it passes it on would publish jobs that wait unseen."""
+    hook = Hook()
+    amqp = hook.app.amqp
+    message = amqp.create_task_message("listed", "published.task", (), {})
+    with hook.app.connection() as connection:
+        amqp.send_task_message(Producer(connection.default_channel), "published.task", list(message), queue="listed")
+    assert hook.announced == [("published.task", "", "listed")]
+
+
 def test_other_messages_are_not_jobs() -> None:
     """Celery's own events and a user's messages would be reported as jobs."""
     hook = Hook()
