@@ -20,7 +20,7 @@ from sluice_agent.server.queries.jobs import list_jobs
 from sluice_agent.server.queries.order import Order
 from sluice_agent.server.queries.selection import known_connections
 from sluice_agent.server.queries.sorting import SortBy, SortOrder
-from sluice_agent.server.queries.stored_job import find_stored_job
+from sluice_agent.server.queries.stored_job import find_head, load_job
 from sluice_agent.server.record.record import record_of
 from sluice_agent.server.store import IngestBatch, Store
 from sluice_agent.server.timestamps import moment_of
@@ -125,7 +125,8 @@ def _listing(store: Store, connection_id: str, jobs: int, wanted: JobFilter, ord
     with store.reading() as reader:
         everything = known_connections(reader, None)
         connections = {id_: number for id_, number in everything.items() if id_ == connection_id}
-        stored = {f"job-{number}": find_stored_job(reader, connections, f"job-{number}") for number in range(jobs + 5)}
+        heads = {f"job-{number}": find_head(reader, connections, f"job-{number}") for number in range(jobs + 5)}
+        stored = {id_: head and load_job(reader, head.uuid) for id_, head in heads.items()}
         cursor: str | None = None
         while True:
             page = list_jobs(reader, connections, wanted, order, 2, cursor, now=store.moment)

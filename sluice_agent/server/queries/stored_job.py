@@ -56,12 +56,6 @@ def find_head(reader: Connection, connections: Mapping[str, int], id_: str) -> J
     return None if chosen is None else JobHead(*chosen)
 
 
-def find_stored_job(reader: Connection, connections: Mapping[str, int], id_: str) -> StoredJob | None:
-    """Return the job that `find_head` finds, with its steps."""
-    head = find_head(reader, connections, id_)
-    return None if head is None else _with_steps(reader, head)
-
-
 def load_job(reader: Connection, uuid: bytes) -> StoredJob | None:
     """Return the job with Sluice's id `uuid`; None if there is no such job."""
     row = reader.execute(_JOBS, {"uuids": [uuid]}).one_or_none()
