@@ -137,15 +137,19 @@ class ReceivedRequests:
             return agent_header
         return {**agent_header, PROCESS: str(pid)}
 
-    def of_context(self, context: Any) -> dict[str, str]:
-        """Return `of_request` of the request that Celery has made `context` from."""
+    def of_context(self, context: Any) -> tuple[Request | None, dict[str, str]]:
+        """Return the request that Celery has made `context` from, if it is held, and `of_request` of it.
+
+        One job may have several: its message was delivered twice, or it was retried and is received again already.
+        """
         newest = self.request(context.id)
         if newest is not None and vars(newest).get("_context") is context:
-            return self.of_request(newest)
+            return newest, self.of_request(newest)
         current = self._current
         if current is not None and current[0].properties.get("correlation_id") == context.id:
-            return current[1]  # the worker rejects the message before it announces its receipt
-        return self.of_request(self._find(lambda request: vars(request).get("_context") is context) or newest)
+            return None, current[1]  # the worker rejects the message before it announces its receipt
+        found = self._find(lambda request: vars(request).get("_context") is context) or newest
+        return found, self.of_request(found)
 
     def request(self, external_id: object) -> Request | None:
         """Return the request of this job that was received last."""

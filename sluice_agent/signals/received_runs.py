@@ -25,29 +25,33 @@ class ReceivedRuns:
 
     def of_request(self, request: Any) -> ReceivedRun | None:
         """Return the run of a worker's `request`."""
-        return self.of_fields(request.app, request.request_dict, self._requests.of_request(request), request.type)
+        agent_header = self._requests.of_request(request)
+        return self.of_fields(request.app, request.request_dict, agent_header, request.type, request)
 
     def of_context(self, task: Task, context: Any) -> ReceivedRun | None:
         """Return the run of the request that Celery has made `context` from."""
-        return self.of_fields(task.app, vars(context), self._requests.of_context(context), task.name)
+        request, agent_header = self._requests.of_context(context)
+        return self.of_fields(task.app, vars(context), agent_header, task.name, request)
 
     def of_job(self, task: Task, external_id: str) -> ReceivedRun | None:
         """Return the run of the job `external_id` of `task`; None as well if this process does not hold its request."""
         if task.request.id == external_id:
             return self.of_context(task, task.request)
         request = self._requests.request(external_id)
-        if request is None:
-            return None
-        return self.of_fields(task.app, request.request_dict, self._requests.of_request(request), task.name)
+        return None if request is None else self.of_request(request)
 
     def of_fields(
-        self, app: Celery, fields: Mapping[str, Any], agent_header: Mapping[str, str], name: str
+        self,
+        app: Celery,
+        fields: Mapping[str, Any],
+        agent_header: Mapping[str, str],
+        name: str,
+        request: Any = None,
     ) -> ReceivedRun | None:
-        """Return the run of a job whose message has these `fields`, if Celery has made no request of it."""
+        """Return the run of a job whose message has these `fields`; None as `request` if Celery has made none of it."""
         if self._sink.is_ignored(name):
             return None
-        events = self.events_of(app, fields, agent_header, name)
-        return ReceivedRun(events, *times_of(self._requests.request(events.external_id)))
+        return ReceivedRun(self.events_of(app, fields, agent_header, name), *times_of(request))
 
     def events_of(
         self, app: Celery, fields: Mapping[str, Any], agent_header: Mapping[str, str], name: str

@@ -57,7 +57,7 @@ def test_the_header_of_a_message_is_known_while_it_is_handled(observed: Observed
     """A job of an unknown task has no request: its failure would be that of another job."""
     handled = message(**{HEADER: AGENT_HEADER})
     seen = []
-    observed.handle(handled, lambda request: seen.append(observed.requests.of_context(request._context)))
+    observed.handle(handled, lambda request: seen.append(observed.requests.of_context(request._context)[1]))
     assert seen == [AGENT_HEADER], "as when the worker revokes it before it announces its receipt"
     assert observed.requests.of_message(handled) == {}
 
@@ -66,8 +66,8 @@ def test_a_request_is_found_by_the_context_that_celery_makes_of_it(observed: Obs
     """If a job is delivered twice, the end of the first delivery would be that of the second."""
     first = observed.handle(message(), lambda made: observed.requests.keep(made).update({RUN: "first"}))
     second = observed.handle(message(), lambda made: observed.requests.keep(made).update({RUN: "second"}))
-    assert observed.requests.of_context(first._context) == {RUN: "first"}
-    assert observed.requests.of_context(second._context) == {RUN: "second"}
+    assert observed.requests.of_context(first._context) == (first, {RUN: "first"})
+    assert observed.requests.of_context(second._context) == (second, {RUN: "second"})
     assert observed.requests.request("job") is second
 
 

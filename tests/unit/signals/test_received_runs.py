@@ -43,6 +43,21 @@ def test_a_run_that_has_begun_has_its_start() -> None:
     assert str(begun.started) <= begun.ended
 
 
+def test_a_run_has_the_start_of_its_own_request() -> None:
+    """A killed job would have no start, if its next attempt is received before its retry is announced."""
+    observed = Observed()
+    first = observed.receive()
+    first.on_accepted(1, time.monotonic())
+    second = observed.receive()
+    starts = [
+        run is not None and run.started
+        for request in (first, second)
+        for run in (observed.runs.of_request(request), observed.runs.of_context(task, request._context))
+    ]
+    assert starts[0] == starts[1] is not None
+    assert starts[2:] == [None, None]
+
+
 def test_a_job_is_found_by_its_current_request_and_then_by_the_one_that_is_held() -> None:
     """A failure that names only the job's id would be reported for no job."""
     observed = Observed()
