@@ -26,8 +26,9 @@ class Clock:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store that the tests share."""
-    store = Store(tmp_path_factory.mktemp("lease") / "s.db", now=lambda: datetime.now(timezone.utc))
+    """A store that the tests share. By its clock no lease of theirs has ended long ago: it would delete it."""
+    before_all = datetime(1969, 1, 1, tzinfo=timezone.utc)
+    store = Store(tmp_path_factory.mktemp("lease") / "s.db", now=lambda: before_all)
     yield store
     store.close()
 
