@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.local_sluice import LocalSluice
+from tests.support.waiting import wait_until
 from tests.unit.jobs.conftest import Clock, Project
 
 UNKNOWN = "01a00000-0000-7000-8000-000000000000"
@@ -381,3 +383,17 @@ def test_a_bulk_trigger_counts_its_own_items(project: Project) -> None:
     for items in ([], [{}] * 501, {}, None):
         project.refused("POST", path, {"items": items})
     project.refused("POST", f"/jobs/{UNKNOWN}/trigger/bulk", {"items": 7}, 404)
+
+
+def test_a_bulk_trigger_lets_others_go_first(project: Project, server: LocalSluice) -> None:
+    """Whoever triggers one run would wait for all that others trigger in bulk."""
+    job = project.create()
+    jobs_api = next(route.app for route in server.app.routes if getattr(route, "path", "") == "/v1")
+    store = jobs_api._opened.calls.state.store
+    turns = store.engine.get_execution_options()["turns"]
+    with ThreadPoolExecutor(2) as pool, store.writing():
+        pool.submit(bulk, project, job, [{}])
+        wait_until(lambda: turns.waiting == 1)
+        one = pool.submit(trigger, project, job)
+        wait_until(lambda: turns.waiting == 2)
+    assert runs_of(project)[-1]["id"] == one.result()["id"], "the first"
