@@ -183,11 +183,11 @@ def test_tail_shows_what_its_filters_select(tail: Tail, sluice: LocalSluice) -> 
     other = job_event("retrying", 1, externalId=str(uuid4()), name="app.two", queue="two")
     snapshot = {**other, "type": "queue_snapshot", "queue": {"name": "one", "depth": 7, "consumers": 2}}
     del snapshot["job"]
-    ingest(sluice.client(), other, snapshot)
-    wait_until(lambda: "one: 7 waiting, 2 consumers" in outputs["all"].logs())
-    send_until(
-        sluice, lambda: all("app.end" in outputs[name].logs() for name in ("all", "json", "state")), name="app.end"
-    )
+    ingest(sluice.client(), other, snapshot, job_event("active", 10, externalId=str(uuid4()), name="app.end"))
+    last = "app.one_last"  # which all of them show, after all that comes before it
+    send_until(sluice, lambda: all(last in process.logs() for process in outputs.values()), name=last, queue="one")
+    assert all("app.end" in outputs[name].logs() for name in ("all", "json", "state"))
+    assert "one: 7 waiting, 2 consumers" in outputs["all"].logs()
     assert "retrying   app.two" in outputs["all"].logs()
     assert "\x1b" not in outputs["all"].logs()
     assert "app.two" not in outputs["task"].logs() + outputs["state"].logs() + outputs["queue"].logs()
